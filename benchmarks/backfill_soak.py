@@ -21,7 +21,7 @@ import psycopg
 
 from benchmarks.workbench import workspace
 from klaviyo_pg.catalogue import events as tables
-from klaviyo_pg.postgres import embedded
+from klaviyo_pg.postgres.server import embedded
 from sandbox.launcher import Sandbox, running
 
 _ROOT = Path(__file__).resolve().parent.parent

@@ -22,7 +22,7 @@ import psutil
 
 from benchmarks.backfill_soak import Bench
 from benchmarks.workbench import workspace
-from klaviyo_pg.postgres import embedded
+from klaviyo_pg.postgres.server import embedded
 from sandbox.launcher import Sandbox, running
 
 _ROOT = Path(__file__).resolve().parent.parent

@@ -20,8 +20,8 @@ from benchmarks.comparison import table as table_of
 from benchmarks.workbench import parser, processor_seconds, readable_folder, report, wal_position
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.catalogue.events import EVENT_TABLES
-from klaviyo_pg.postgres import embedded
 from klaviyo_pg.postgres.losses import Guard
+from klaviyo_pg.postgres.server import embedded
 from klaviyo_pg.rows import EventPage, Events
 from klaviyo_pg.settings import load_settings
 from klaviyo_pg.traffic import Traffic

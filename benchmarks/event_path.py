@@ -20,8 +20,9 @@ from benchmarks.comparison import table
 from benchmarks.fake_api import PAGE, Served, arguments, options_of, serving
 from benchmarks.workbench import readable_folder
 from klaviyo_pg.klaviyo.people_cache import PendingPeople
-from klaviyo_pg.postgres import backfill_ledger, embedded
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.ledgers import backfill_ledger
+from klaviyo_pg.postgres.ledgers.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.server import embedded
 from klaviyo_pg.settings import Settings
 from pipeline import runs
 from pipeline.backfill.reading import extract, load

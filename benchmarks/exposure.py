@@ -26,7 +26,7 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
-from klaviyo_pg.postgres import embedded
+from klaviyo_pg.postgres.server import embedded
 from sandbox.launcher import Sandbox, running
 from tests.driver import MIDNIGHT, ROOT, postgres_server, prefect_server
 

@@ -20,7 +20,7 @@ import psutil
 from benchmarks.comparison import table
 from benchmarks.workbench import parser, report, workspace
 from klaviyo_pg.klaviyo.pace import Limit, rate
-from klaviyo_pg.postgres import embedded
+from klaviyo_pg.postgres.server import embedded
 from sandbox.api.limits import XL
 from sandbox.launcher import Sandbox, running
 from tests.driver import ROOT, account

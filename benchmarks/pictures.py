@@ -39,7 +39,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from klaviyo_pg.postgres import embedded
+from klaviyo_pg.postgres.server import embedded
 from sandbox.launcher import Sandbox, running
 from tests.driver import prefect_server
 

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import psycopg
 
-from klaviyo_pg.postgres import accounts, claims, embedded, schema
+from klaviyo_pg.postgres import accounts, claims, schema
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.server import embedded
 from sandbox.api.keys import key_of
 from sandbox.launcher import running
 

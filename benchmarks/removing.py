@@ -16,8 +16,9 @@ from psycopg.sql import SQL, Identifier
 from benchmarks.comparison import table as table_of
 from benchmarks.erasing import fill
 from benchmarks.workbench import parser, readable_folder, report, wal_position
-from klaviyo_pg.postgres import embedded, removal
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.erasing import removal
+from klaviyo_pg.postgres.server import embedded
 from klaviyo_pg.settings import load_settings
 from pipeline import runs
 from pipeline.commands.removing import remove_account

@@ -24,7 +24,7 @@ from benchmarks.fake_api import Options, Served, arguments, options_of, serving
 from benchmarks.workbench import processor_seconds, workspace
 from klaviyo_pg.catalogue import events as tables
 from klaviyo_pg.klaviyo.current.resources import EventDocument
-from klaviyo_pg.postgres import embedded
+from klaviyo_pg.postgres.server import embedded
 
 _FLOOR = "floor"
 

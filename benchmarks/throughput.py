@@ -22,8 +22,9 @@ from psycopg.sql import SQL, Identifier
 from klaviyo_pg.catalogue import events as tables
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.klaviyo.dialects import open_source
-from klaviyo_pg.postgres import embedded, statements
+from klaviyo_pg.postgres import statements
 from klaviyo_pg.postgres.load import as_copy_text
+from klaviyo_pg.postgres.server import embedded
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import FULL_READ
 from sandbox.account import Options

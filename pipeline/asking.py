@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import run_ledger
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.ledgers import run_ledger
 from pipeline.runs import Run, transact
 from pipeline.session import Session
 

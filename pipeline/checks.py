@@ -21,9 +21,10 @@ from klaviyo_pg.errors import (
     Unavailable,
 )
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import accounts, claims, lookups, queries, schema, time_zones
+from klaviyo_pg.postgres import accounts, claims, lookups, queries, schema
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.accounts import RegisteredAccount
+from klaviyo_pg.postgres.views import time_zones
 from klaviyo_pg.settings import Settings
 from pipeline.batch import as_written
 from transforms.personal import shown_name

@@ -8,8 +8,9 @@ from time import monotonic
 from klaviyo_pg.errors import MissingScope, Refused, Stopped
 from klaviyo_pg.foreign import printable
 from klaviyo_pg.plurals import counted
-from klaviyo_pg.postgres import chunk_ledger, lookups, sweep_ledger
+from klaviyo_pg.postgres import lookups
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.ledgers import chunk_ledger, sweep_ledger
 from klaviyo_pg.windows import FULL_READ, parse
 from pipeline.chunks import Chunk
 from pipeline.figures import changes

@@ -9,11 +9,12 @@ from enum import Enum
 from itertools import groupby
 
 from klaviyo_pg.grouping import grouped
-from klaviyo_pg.postgres import backfill_ledger, compared_history, lookups, reconciliation
+from klaviyo_pg.postgres import lookups
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
-from klaviyo_pg.postgres.compared_history import ComparedHistory
-from klaviyo_pg.postgres.reconciliation import Comparison
+from klaviyo_pg.postgres.ledgers import backfill_ledger, compared_history, reconciliation
+from klaviyo_pg.postgres.ledgers.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.ledgers.compared_history import ComparedHistory
+from klaviyo_pg.postgres.ledgers.reconciliation import Comparison
 from klaviyo_pg.states import ChunkState, CountState
 from klaviyo_pg.windows import DAY, Window, merged, midnight
 from pipeline.job import Job

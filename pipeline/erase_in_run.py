@@ -7,8 +7,9 @@ from typing import TypeVar
 
 from klaviyo_pg.errors import Busy
 from klaviyo_pg.plurals import counted
-from klaviyo_pg.postgres import departures, erase
+from klaviyo_pg.postgres import departures
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.erasing import erase
 from pipeline import erasing
 from pipeline.runs import Run, transact
 from pipeline.session import Session

@@ -11,8 +11,9 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from klaviyo_pg.catalogue import bookkeeping, dimensions, events
 from klaviyo_pg.errors import DatabaseAway
-from klaviyo_pg.postgres import claims, erase, erase_events, erase_rejects, stored_marts
+from klaviyo_pg.postgres import claims, stored_marts
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.erasing import erase, erase_events, erase_rejects
 
 Result = TypeVar("Result")
 OnProgress = Callable[[str, int, int], None]

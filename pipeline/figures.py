@@ -8,7 +8,7 @@ import psycopg
 from klaviyo_pg.catalogue import DATA, STORED
 from klaviyo_pg.errors import KlaviyoPgError
 from klaviyo_pg.plurals import counted
-from klaviyo_pg.postgres import run_ledger
+from klaviyo_pg.postgres.ledgers import run_ledger
 from pipeline.outcome import RowCounts
 from pipeline.runs import Run
 from pipeline.session import Session

@@ -5,8 +5,9 @@ from functools import partial
 
 from klaviyo_pg.catalogue import Table
 from klaviyo_pg.catalogue.stored_marts import STORED_MARTS
-from klaviyo_pg.postgres import run_ledger, stored_marts, table_statistics
+from klaviyo_pg.postgres import stored_marts, table_statistics
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.ledgers import run_ledger
 from pipeline.job import Job
 
 

@@ -12,9 +12,10 @@ import psycopg
 from psycopg.errors import LockNotAvailable
 
 from klaviyo_pg.errors import Busy, ClaimLost, DatabaseAway, DatabaseUnusable
-from klaviyo_pg.postgres import accounts, claims, clock, run_ledger
+from klaviyo_pg.postgres import accounts, claims, clock
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import translated
+from klaviyo_pg.postgres.ledgers import run_ledger
 from klaviyo_pg.settings import Settings
 from pipeline.stop import StopFlag
 

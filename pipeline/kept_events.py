@@ -2,8 +2,9 @@
 
 from datetime import datetime
 
-from klaviyo_pg.postgres import backfill_ledger, claims, reconciliation
+from klaviyo_pg.postgres import claims
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.ledgers import backfill_ledger, reconciliation
 from pipeline.session import Session
 
 

@@ -1,8 +1,9 @@
 """The unit that brings member_lists up to date at the end of a run, after the profiles that are gone were marked."""
 
 from klaviyo_pg.errors import UnconfirmedLoss
-from klaviyo_pg.postgres import departures, run_ledger, watermarks
+from klaviyo_pg.postgres import departures
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.ledgers import run_ledger, watermarks
 from klaviyo_pg.postgres.member_lists import Derived, derive_member_lists
 from pipeline.runs import Run, transact
 from pipeline.session import Session

@@ -17,8 +17,8 @@ from klaviyo_pg.errors import (
     UserError,
 )
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import chunk_ledger, watermarks
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.ledgers import chunk_ledger, watermarks
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.states import ChunkState
 from klaviyo_pg.traffic import Traffic

@@ -6,8 +6,9 @@ from contextlib import contextmanager, suppress
 import psycopg
 
 from klaviyo_pg.errors import Busy, DatabaseUnusable, KlaviyoPgError, Stopped
-from klaviyo_pg.postgres import embedded, run_ledger
 from klaviyo_pg.postgres.connect import connect
+from klaviyo_pg.postgres.ledgers import run_ledger
+from klaviyo_pg.postgres.server import embedded
 from klaviyo_pg.settings import Settings
 from pipeline.outcome import Tally
 

@@ -18,9 +18,10 @@ from klaviyo_pg import rows
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.errors import BadSettings, ClaimLost, KlaviyoPgError, Stopped
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import accounts, claims, clock, commits, details, future, run_ledger, schema, schema_lock
+from klaviyo_pg.postgres import accounts, claims, clock, details, future, schema, schema_lock
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import tables_may_be_missing
+from klaviyo_pg.postgres.ledgers import commits, run_ledger
 from klaviyo_pg.postgres.load import merge
 from klaviyo_pg.postgres.patience import repeated
 from klaviyo_pg.postgres.schema_changes import SchemaChange

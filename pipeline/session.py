@@ -21,12 +21,12 @@ from klaviyo_pg.klaviyo.pace import Pace
 from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.klaviyo.people_cache import PeopleCache
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import embedded
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.postgres.connect import Database, connect, create_engine, shares_sessions
+from klaviyo_pg.postgres.ledgers.backfill_ledger import BackfillChunk
 from klaviyo_pg.postgres.limits import WarehouseStore
 from klaviyo_pg.postgres.page_sizes import WarehousePageSizes
 from klaviyo_pg.postgres.partitions import Partitioning
+from klaviyo_pg.postgres.server import embedded
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.traffic import Traffic
 from pipeline.addresses import AddressCache

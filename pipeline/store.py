@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from klaviyo_pg.catalogue import Load, events, loads
-from klaviyo_pg.postgres import attributions, departures, details, erased_people, event_tables, placeholders, run_ledger
+from klaviyo_pg.postgres import attributions, departures, details, event_tables, placeholders
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.erasing import erased_people
+from klaviyo_pg.postgres.ledgers import run_ledger
 from klaviyo_pg.postgres.lines import frame_of
 from klaviyo_pg.postgres.load import Merged, merge
 from klaviyo_pg.postgres.losses import Guard

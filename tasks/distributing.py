@@ -16,9 +16,10 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Cancelling, Crashed
 
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError, Stopped, Throttled
-from klaviyo_pg.postgres import backfill_ledger, claims, run_ledger
+from klaviyo_pg.postgres import claims
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.ledgers import backfill_ledger, run_ledger
+from klaviyo_pg.postgres.ledgers.backfill_ledger import BackfillChunk
 from klaviyo_pg.states import ChunkState, RunState
 from pipeline.backfill.counting import Counting
 from pipeline.backfill.plan import Plan

@@ -10,7 +10,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from klaviyo_pg.errors import KlaviyoPgError, Stopped
 from klaviyo_pg.plurals import counted
-from klaviyo_pg.postgres.backfill_ledger import part_claim
+from klaviyo_pg.postgres.ledgers.backfill_ledger import part_claim
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
 from pipeline import refused, runs

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from prefect.client.schemas.objects import State, StateType
 
 from klaviyo_pg.grouping import grouped
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk, part_claim
+from klaviyo_pg.postgres.ledgers.backfill_ledger import BackfillChunk, part_claim
 from klaviyo_pg.states import ChunkState
 
 _FULL_CHUNKS = 6  # in a group: enough that starting a run costs little of its time, few enough for many workers

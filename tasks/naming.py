@@ -13,7 +13,7 @@ from prefect.runtime import flow_run
 from klaviyo_pg import env_file
 from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.plurals import counted
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.ledgers.backfill_ledger import BackfillChunk
 from tasks.blocks import name_of
 
 

@@ -24,7 +24,7 @@ import psutil
 import psycopg
 from fasteners import InterProcessLock, InterProcessReaderWriterLock
 
-from klaviyo_pg.postgres import embedded
+from klaviyo_pg.postgres.server import embedded
 from sandbox.api.keys import key_of
 from sandbox.launcher import Sandbox
 from tasks.temporary_server import BATCHED_TASK_RUNS

@@ -16,7 +16,7 @@ from klaviyo_pg.catalogue import DATA
 from klaviyo_pg.catalogue.events import EVENT_TABLES
 from klaviyo_pg.errors import KlaviyoPgError, Stopped
 from klaviyo_pg.klaviyo.dialects import open_source
-from klaviyo_pg.postgres import run_ledger
+from klaviyo_pg.postgres.ledgers import run_ledger
 from klaviyo_pg.settings import Settings, load_settings
 from klaviyo_pg.states import RunState
 from klaviyo_pg.traffic import Traffic

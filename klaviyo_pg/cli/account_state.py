@@ -9,10 +9,12 @@ from typing import NamedTuple
 
 from klaviyo_pg.foreign import printable
 from klaviyo_pg.plurals import counted
-from klaviyo_pg.postgres import accounts, backfill_ledger, erase, lookups, reconciliation, run_ledger
+from klaviyo_pg.postgres import accounts, lookups
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.erasing import erase
+from klaviyo_pg.postgres.ledgers import backfill_ledger, reconciliation, run_ledger
+from klaviyo_pg.postgres.ledgers.run_ledger import LastRun
 from klaviyo_pg.postgres.recency import Recency, recency
-from klaviyo_pg.postgres.run_ledger import LastRun
 from klaviyo_pg.states import FINISHED
 from pipeline.backfill.chunking import Summary, summaries
 from pipeline.reconcile.compare import summary

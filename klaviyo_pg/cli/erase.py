@@ -20,7 +20,7 @@ from klaviyo_pg.postgres import accounts, claims, schema
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.accounts import RegisteredAccount
 from klaviyo_pg.postgres.connect import connect
-from klaviyo_pg.postgres.erase import pending, stored_profiles
+from klaviyo_pg.postgres.erasing.erase import pending, stored_profiles
 from klaviyo_pg.postgres.load import INDEXABLE
 from klaviyo_pg.settings import Settings
 from pipeline import checks, spool

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 from klaviyo_pg.cli.account_state import AccountState
 from klaviyo_pg.foreign import printable
 from klaviyo_pg.plurals import counted
-from klaviyo_pg.postgres.run_ledger import LastRun
+from klaviyo_pg.postgres.ledgers.run_ledger import LastRun
 from klaviyo_pg.states import FINISHED, RunState
 
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)

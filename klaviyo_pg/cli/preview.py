@@ -18,9 +18,11 @@ from klaviyo_pg.foreign import printable
 from klaviyo_pg.grouping import grouped
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.plurals import counted
-from klaviyo_pg.postgres import accounts, backfill_ledger, embedded, schema, watermarks
+from klaviyo_pg.postgres import accounts, schema
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.ledgers import backfill_ledger, watermarks
+from klaviyo_pg.postgres.ledgers.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.server import embedded
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import ChunkState
 from klaviyo_pg.windows import Window

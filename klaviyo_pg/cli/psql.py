@@ -12,7 +12,8 @@ from klaviyo_pg.cli.preflight import check_settings
 from klaviyo_pg.cli.warehouse import warehouse_url
 from klaviyo_pg.environment import without_secrets
 from klaviyo_pg.errors import BadSettings
-from klaviyo_pg.postgres import address, embedded
+from klaviyo_pg.postgres import address
+from klaviyo_pg.postgres.server import embedded
 
 
 def psql(arguments: Namespace) -> NoReturn:

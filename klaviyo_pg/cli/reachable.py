@@ -12,8 +12,8 @@ from typing import Generic, TypeVar
 from klaviyo_pg.errors import Garbled, Unavailable, Unreachable
 from klaviyo_pg.klaviyo.dialects import open_source
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import embedded
 from klaviyo_pg.postgres.connect import connect, tables_may_be_missing, translated
+from klaviyo_pg.postgres.server import embedded
 from klaviyo_pg.settings import Settings
 from pipeline import checks
 from pipeline.session import Session

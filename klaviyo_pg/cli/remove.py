@@ -9,10 +9,12 @@ from klaviyo_pg.cli.output import print_warning
 from klaviyo_pg.cli.preflight import check_settings
 from klaviyo_pg.cli.progress_lines import ProgressLines
 from klaviyo_pg.cli.warehouse import chosen_account, open_warehouse, warehouse_url
-from klaviyo_pg.postgres import accounts, idle, removal, schema, view_schema
+from klaviyo_pg.postgres import accounts, idle, schema
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import connect
+from klaviyo_pg.postgres.erasing import removal
 from klaviyo_pg.postgres.schema_lock import change_patiently
+from klaviyo_pg.postgres.views import view_schema
 from klaviyo_pg.settings import Settings
 from pipeline import spool
 from pipeline.commands.removing import remove_account

@@ -17,7 +17,7 @@ from klaviyo_pg.cli.signals import handle_signals
 from klaviyo_pg.cli.startup import Startup
 from klaviyo_pg.cli.summary import Invocation, Times, show
 from klaviyo_pg.errors import Stopped
-from klaviyo_pg.postgres import embedded
+from klaviyo_pg.postgres.server import embedded
 from klaviyo_pg.settings import Settings, load_settings
 
 RunFlow = Callable[[Mapping[str, Any]], Any]

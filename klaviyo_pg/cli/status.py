@@ -20,7 +20,7 @@ from klaviyo_pg.errors import BadSettings, KlaviyoPgError
 from klaviyo_pg.foreign import LONGEST_MESSAGE, printable
 from klaviyo_pg.plurals import counted
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.run_ledger import LastRun
+from klaviyo_pg.postgres.ledgers.run_ledger import LastRun
 from klaviyo_pg.postgres.stored_rows import StoredRows, count_rows
 from pipeline.coverage import coverage_of
 

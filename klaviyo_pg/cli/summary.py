@@ -21,8 +21,9 @@ from klaviyo_pg.cli.output import json_line, print_error, with_account
 from klaviyo_pg.cli.warehouse import chosen_account
 from klaviyo_pg.errors import UserError
 from klaviyo_pg.plurals import counted
-from klaviyo_pg.postgres import backfill_ledger, embedded, run_ledger
 from klaviyo_pg.postgres.connect import connect, translated
+from klaviyo_pg.postgres.ledgers import backfill_ledger, run_ledger
+from klaviyo_pg.postgres.server import embedded
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import FINISHED, RunState
 from pipeline.outcome import RowCounts, RunFailed, RunReport, describe

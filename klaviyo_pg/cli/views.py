@@ -10,10 +10,10 @@ from klaviyo_pg.catalogue import attribution, events, fivetran
 from klaviyo_pg.cli.preflight import check_settings
 from klaviyo_pg.cli.warehouse import chosen_account, chosen_accounts, open_warehouse
 from klaviyo_pg.errors import BadSettings
-from klaviyo_pg.postgres import view_schema
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.schema_lock import change_patiently
-from klaviyo_pg.postgres.view_schema import Upgraded
+from klaviyo_pg.postgres.views import view_schema
+from klaviyo_pg.postgres.views.view_schema import Upgraded
 from klaviyo_pg.settings import Settings
 
 _LONGEST_NAME = 63  # bytes of a name in Postgres

@@ -9,9 +9,10 @@ from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.errors import BadSettings, DatabaseUnusable, KlaviyoPgError
 from klaviyo_pg.foreign import printable
 from klaviyo_pg.plurals import named
-from klaviyo_pg.postgres import accounts, embedded, schema
+from klaviyo_pg.postgres import accounts, schema
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import connect, translated
+from klaviyo_pg.postgres.server import embedded
 from klaviyo_pg.settings import Settings
 
 

@@ -12,8 +12,8 @@ from psycopg.sql import SQL, Identifier
 
 from klaviyo_pg.catalogue import Load, events, membership
 from klaviyo_pg.errors import UnconfirmedLoss
-from klaviyo_pg.postgres import erased_people
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.erasing import erased_people
 from klaviyo_pg.postgres.losses import LEAST
 from klaviyo_pg.postgres.statements import is_future, of_all_events, row_key, stage_name
 

@@ -11,8 +11,8 @@ import polars as pl
 from psycopg.sql import Identifier
 
 from klaviyo_pg.catalogue import Load, dimensions, loads
-from klaviyo_pg.postgres import watermarks
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.ledgers import watermarks
 from klaviyo_pg.postgres.statements import row_key
 
 _PROFILES = "profiles"

@@ -9,8 +9,8 @@ from klaviyo_pg.catalogue import Table, events
 from klaviyo_pg.postgres import assigned_unsubscribes, attributions, partitions
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.dropped_rows import check_stored
-from klaviyo_pg.postgres.erase_events import clear_moved
-from klaviyo_pg.postgres.erased_people import block_erasing
+from klaviyo_pg.postgres.erasing.erase_events import clear_moved
+from klaviyo_pg.postgres.erasing.erased_people import block_erasing
 from klaviyo_pg.postgres.statements import names, row_key
 from klaviyo_pg.rows import Lines
 from klaviyo_pg.windows import Window

@@ -14,10 +14,11 @@ from psycopg.sql import SQL, Composable, Literal
 
 from klaviyo_pg import schemas
 from klaviyo_pg.catalogue import TABLES, Table, bookkeeping, dimensions, membership, views
-from klaviyo_pg.postgres import conversions, queries
-from klaviyo_pg.postgres import revenue as attributed
+from klaviyo_pg.postgres import queries
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.statements import place
+from klaviyo_pg.postgres.views import conversions
+from klaviyo_pg.postgres.views import revenue as attributed
 
 _MOST_RUNS = 20
 _MOST_REASONS = 1_000

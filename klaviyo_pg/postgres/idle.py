@@ -1,7 +1,8 @@
 """Keeping runs of an account out while something else changes what they depend on. The caller owns the transaction."""
 
-from klaviyo_pg.postgres import backfill_ledger, claims
+from klaviyo_pg.postgres import claims
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.ledgers import backfill_ledger
 
 
 def keep_runs_out(account: Account, name: str) -> None:

@@ -16,7 +16,7 @@ from klaviyo_pg.catalogue.shared import ESP_SOURCE
 from klaviyo_pg.postgres import claims, list_names, touched
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.dropped_rows import check_stored
-from klaviyo_pg.postgres.erased_people import block_erasing
+from klaviyo_pg.postgres.erasing.erased_people import block_erasing
 from klaviyo_pg.postgres.membership_sweeps import SWEEPS
 from klaviyo_pg.postgres.statements import row_key
 

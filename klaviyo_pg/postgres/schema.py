@@ -11,26 +11,21 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 from klaviyo_pg import schemas
 from klaviyo_pg.catalogue import TABLES, VIEWS, Table, View, bookkeeping, events, membership
 from klaviyo_pg.errors import DatabaseUnusable
-from klaviyo_pg.postgres import (
-    all_events,
-    contactable,
-    definitions,
-    freshness,
-    marts,
-    messages,
-    partitions,
-    push_tokens,
-    queries,
-    revenue,
-    schema_changes,
-    stored_marts,
-    time_zones,
-    touched,
-)
+from klaviyo_pg.postgres import definitions, partitions, queries, schema_changes, stored_marts, touched
 from klaviyo_pg.postgres.patience import OnProgress
 from klaviyo_pg.postgres.schema_changes import SchemaChange
 from klaviyo_pg.postgres.schema_lock import change_patiently, changing
 from klaviyo_pg.postgres.statements import place, qualified, shown
+from klaviyo_pg.postgres.views import (
+    all_events,
+    contactable,
+    freshness,
+    marts,
+    messages,
+    push_tokens,
+    revenue,
+    time_zones,
+)
 from klaviyo_pg.settings import Settings
 
 _COLUMNS = """

@@ -21,12 +21,13 @@ from klaviyo_pg.catalogue.stored_marts import (
     STORED_MARTS,
     StoredMart,
 )
-from klaviyo_pg.postgres import claims, marts, messages, time_zones, triggers
+from klaviyo_pg.postgres import claims, triggers
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.erased_people import block_erasing
+from klaviyo_pg.postgres.erasing.erased_people import block_erasing
 from klaviyo_pg.postgres.load import Merged, merge_stored
 from klaviyo_pg.postgres.statements import names, qualified
 from klaviyo_pg.postgres.triggers import Trigger
+from klaviyo_pg.postgres.views import marts, messages, time_zones
 
 WITH_TEXTS = (DELIVERABILITY.name, FLOW_PERFORMANCE.name)
 """Marts that have domains of addresses, or names of messages that were taken from events: both can be of one person."""

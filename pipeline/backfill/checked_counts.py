@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from klaviyo_pg.errors import KlaviyoPgError, Refused, Stopped, Throttled, UserError
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.ledgers.backfill_ledger import BackfillChunk
 from klaviyo_pg.rows import Beginning, Count
 from klaviyo_pg.windows import Window
 from pipeline.outage import Outage

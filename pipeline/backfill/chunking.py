@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from klaviyo_pg.grouping import grouped
 from klaviyo_pg.plurals import counted
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.ledgers.backfill_ledger import BackfillChunk
 from klaviyo_pg.rows import Count
 from klaviyo_pg.states import ChunkState
 from klaviyo_pg.windows import Window

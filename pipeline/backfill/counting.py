@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from klaviyo_pg.errors import MissingScope, Refused
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import backfill_ledger
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.ledgers import backfill_ledger
+from klaviyo_pg.postgres.ledgers.backfill_ledger import BackfillChunk
 from klaviyo_pg.windows import Window, floor
 from pipeline.asking import ask_each
 from pipeline.backfill.checked_counts import FAILURES, Chunks, PlannedChunks, checked_counts, first_event

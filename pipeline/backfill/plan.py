@@ -6,9 +6,10 @@ from datetime import datetime
 from functools import partial
 
 from klaviyo_pg.errors import Busy
-from klaviyo_pg.postgres import backfill_ledger, lookups, run_ledger
+from klaviyo_pg.postgres import lookups
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.ledgers import backfill_ledger, run_ledger
+from klaviyo_pg.postgres.ledgers.backfill_ledger import BackfillChunk
 from klaviyo_pg.states import ChunkState
 from klaviyo_pg.windows import DAY, Window, floor
 from pipeline.backfill.chunking import adjoining, gaps, years

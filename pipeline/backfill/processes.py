@@ -23,7 +23,7 @@ from klaviyo_pg import processors
 from klaviyo_pg.environment import PROXIES, without_secrets
 from klaviyo_pg.errors import KlaviyoPgError, Stopped, Unavailable
 from klaviyo_pg.postgres import address
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.ledgers.backfill_ledger import BackfillChunk
 from pipeline.backfill.reading import Outcomes, extract_here
 from pipeline.outcome import Outcome
 from pipeline.progress import Progress

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from time import monotonic
 
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.ledgers.backfill_ledger import BackfillChunk
 from pipeline.job import Job
 
 _LOG_EVERY = 10.0  # seconds

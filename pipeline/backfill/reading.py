@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from klaviyo_pg.errors import Busy, Unavailable
-from klaviyo_pg.postgres import backfill_ledger
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.ledgers import backfill_ledger
+from klaviyo_pg.postgres.ledgers.backfill_ledger import BackfillChunk
 from klaviyo_pg.states import ChunkState
 from pipeline.batch import ReadBatch, protection_of
 from pipeline.chunks import Chunk

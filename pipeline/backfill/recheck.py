@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from klaviyo_pg.errors import MissingScope, Refused
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import backfill_ledger, reconciliation
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.ledgers import backfill_ledger, reconciliation
 from klaviyo_pg.rows import Count
 from klaviyo_pg.windows import Window, floor
 from pipeline.asking import ask_each

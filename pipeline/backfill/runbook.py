@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from klaviyo_pg.postgres import backfill_ledger, lookups, reconciliation, watermarks
+from klaviyo_pg.postgres import lookups
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.ledgers import backfill_ledger, reconciliation, watermarks
+from klaviyo_pg.postgres.ledgers.backfill_ledger import BackfillChunk
 from klaviyo_pg.windows import Window, history_window
 from pipeline import coverage
 from pipeline.backfill.chunking import Summary, sentences, summaries

@@ -6,8 +6,8 @@ from functools import partial
 from typing import NamedTuple
 
 from klaviyo_pg.errors import DatabaseUnusable, Stopped
-from klaviyo_pg.postgres import backfill_ledger
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.ledgers import backfill_ledger
+from klaviyo_pg.postgres.ledgers.backfill_ledger import BackfillChunk
 from klaviyo_pg.states import ChunkState
 from pipeline.backfill.counting import Counting
 from pipeline.backfill.plan import Plan, take_over

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from klaviyo_pg.errors import KlaviyoPgError
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.ledgers.backfill_ledger import BackfillChunk
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import Window
 from pipeline.backfill.checked_counts import FAILURES

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from klaviyo_pg.postgres import claims, removal
+from klaviyo_pg.postgres import claims
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.erasing import removal
 from pipeline.erasing import OnProgress, Transact, in_transactions, report_nothing, under_claim
 
 

@@ -11,8 +11,9 @@ from klaviyo_pg.catalogue.account import ACCOUNTS
 from klaviyo_pg.catalogue.membership import LIST_NAMES, MEMBER_LISTS
 from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.klaviyo.dialect import Dialect
-from klaviyo_pg.postgres import lookups, member_lists, report_ledger, run_ledger, segments, watermarks
+from klaviyo_pg.postgres import lookups, member_lists, segments
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.ledgers import report_ledger, run_ledger, watermarks
 from klaviyo_pg.settings import Settings
 from pipeline.batch import as_written
 from pipeline.commands.check.forecast import ROWS_PER_PAGE, pages

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from klaviyo_pg.errors import KlaviyoPgError
 from klaviyo_pg.klaviyo.dialect import Dialect
-from klaviyo_pg.postgres import chunk_ledger, departures, lookups, reconciliation, segments, sweep_ledger, watermarks
+from klaviyo_pg.postgres import departures, lookups, segments
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.excluded import Extent, extent
+from klaviyo_pg.postgres.ledgers import chunk_ledger, reconciliation, sweep_ledger, watermarks
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import DAY
 from pipeline import plan

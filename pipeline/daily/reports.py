@@ -7,8 +7,9 @@ from itertools import chain
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from klaviyo_pg.errors import LeftOut
-from klaviyo_pg.postgres import lookups, report_ledger
+from klaviyo_pg.postgres import lookups
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.ledgers import report_ledger
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import DAY, NEVER, Window, midnight
 from pipeline.batch import as_written

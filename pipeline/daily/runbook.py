@@ -5,7 +5,8 @@ from datetime import datetime
 from functools import partial
 
 from klaviyo_pg.errors import KlaviyoPgError
-from klaviyo_pg.postgres import departures, lookups, watermarks
+from klaviyo_pg.postgres import departures, lookups
+from klaviyo_pg.postgres.ledgers import watermarks
 from pipeline import erase_in_run, member_lists, plan
 from pipeline.chunk_reading import read_side_by_side
 from pipeline.chunks import Chunk

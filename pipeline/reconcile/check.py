@@ -9,9 +9,10 @@ from typing import NamedTuple
 from klaviyo_pg.errors import KlaviyoPgError, MissingScope, Refused, Stopped, UserError
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.plurals import counted
-from klaviyo_pg.postgres import event_tables, lookups, reconciliation
+from klaviyo_pg.postgres import event_tables, lookups
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.reconciliation import Comparison, Key, LastCheck
+from klaviyo_pg.postgres.ledgers import reconciliation
+from klaviyo_pg.postgres.ledgers.reconciliation import Comparison, Key, LastCheck
 from klaviyo_pg.states import CountState
 from klaviyo_pg.windows import DAY, Window, floor
 from pipeline.asking import ask_each

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from klaviyo_pg.grouping import grouped
 from klaviyo_pg.plurals import counted
-from klaviyo_pg.postgres.reconciliation import Comparison, Key
+from klaviyo_pg.postgres.ledgers.reconciliation import Comparison, Key
 from klaviyo_pg.states import CountState
 from klaviyo_pg.windows import DAY, Window, floor, merged
 

@@ -10,9 +10,9 @@ from itertools import groupby
 from typing import NamedTuple
 
 from klaviyo_pg.grouping import grouped
-from klaviyo_pg.postgres import compared_history, reconciliation
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.compared_history import ComparedHistory
+from klaviyo_pg.postgres.ledgers import compared_history, reconciliation
+from klaviyo_pg.postgres.ledgers.compared_history import ComparedHistory
 from klaviyo_pg.settings import COUNTED_DAYS
 from klaviyo_pg.states import CountState
 from klaviyo_pg.windows import DAY, NEVER, Window, floor

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
-from klaviyo_pg.postgres import reconciliation
-from klaviyo_pg.postgres.reconciliation import Comparison
+from klaviyo_pg.postgres.ledgers import reconciliation
+from klaviyo_pg.postgres.ledgers.reconciliation import Comparison
 from klaviyo_pg.windows import Window
 from pipeline.job import Job
 from pipeline.reconcile import compare

@@ -1,6 +1,6 @@
 """The runbook of a reconcile run."""
 
-from klaviyo_pg.postgres import watermarks
+from klaviyo_pg.postgres.ledgers import watermarks
 from pipeline import coverage
 from pipeline.chunk_reading import read_side_by_side
 from pipeline.chunks import Chunk

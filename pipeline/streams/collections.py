@@ -9,8 +9,9 @@ from typing import Any
 
 from klaviyo_pg.catalogue import Absent, Load, loads
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import absent_rows, sweep_ledger, watermarks
+from klaviyo_pg.postgres import absent_rows
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.ledgers import sweep_ledger, watermarks
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Page, Reject
 from klaviyo_pg.windows import AnyWindow

@@ -13,8 +13,9 @@ import polars as pl
 from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.errors import Incomplete, Refused
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import departures, watermarks
+from klaviyo_pg.postgres import departures
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.ledgers import watermarks
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Reject
 from pipeline.batch import Batch

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple, TypeVar
 from klaviyo_pg.catalogue import Absent, Load, loads
 from klaviyo_pg.catalogue import events as tables
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import backfill_ledger, claims, event_tables, list_names, lookups, placeholders
+from klaviyo_pg.postgres import claims, event_tables, list_names, lookups, placeholders
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.ledgers import backfill_ledger
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Campaign, CustomMetric, Flow, Group, MappedMetric, Metric, Page, Reject, Tag, TagGroup
 from pipeline.batch import Batch, CleanedFrames, batch_of, protection_of

@@ -10,8 +10,9 @@ from dataclasses import replace
 import polars as pl
 
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.postgres import excluded, run_ledger, sweep_ledger, watermarks
+from klaviyo_pg.postgres import excluded
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.ledgers import run_ledger, sweep_ledger, watermarks
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Exclusion, Page
 from pipeline.batch import Batch, batch_of

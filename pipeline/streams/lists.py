@@ -6,8 +6,9 @@ from datetime import datetime
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.errors import NotFound
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import clock, lookups, member_lists, membership_sweeps, sweep_ledger, watermarks
+from klaviyo_pg.postgres import clock, lookups, member_lists, membership_sweeps
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.ledgers import sweep_ledger, watermarks
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Membership, MembershipPage, Suppression
 from klaviyo_pg.windows import AnyWindow

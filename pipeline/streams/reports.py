@@ -5,8 +5,8 @@ from datetime import datetime
 
 from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import report_ledger
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.ledgers import report_ledger
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Page, Report
 from klaviyo_pg.windows import DAY, AnyWindow, Window

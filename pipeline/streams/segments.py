@@ -7,8 +7,9 @@ from typing import NamedTuple, Protocol
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.errors import NotFound, UnknownSegment
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import membership_sweeps, segments, watermarks
+from klaviyo_pg.postgres import membership_sweeps, segments
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.ledgers import watermarks
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Membership, Page
 from klaviyo_pg.windows import AnyWindow

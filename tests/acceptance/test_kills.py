@@ -122,7 +122,7 @@ def test_a_command_that_is_stopped_when_the_embedded_postgres_has_just_started(
     """It does not count as a user of the server yet, so it does not stop the server itself."""
     program = f"""if True:
         from pathlib import Path
-        from klaviyo_pg.postgres import embedded
+        from klaviyo_pg.postgres.server import embedded
         start = embedded.subprocess.run
         def stopped(*arguments, **options):
             start(*arguments, **options)

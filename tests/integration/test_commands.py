@@ -16,9 +16,11 @@ from psycopg.conninfo import conninfo_to_dict
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.cli.erase import erase as erase_command
 from klaviyo_pg.cli.remove import remove
-from klaviyo_pg.postgres import accounts, claims, erase, erase_events, reconciliation, run_ledger
+from klaviyo_pg.postgres import accounts, claims
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.reconciliation import Comparison
+from klaviyo_pg.postgres.erasing import erase, erase_events
+from klaviyo_pg.postgres.ledgers import reconciliation, run_ledger
+from klaviyo_pg.postgres.ledgers.reconciliation import Comparison
 from klaviyo_pg.states import CountState, RunState
 from pipeline.erasing import in_transactions
 from tests.erasing import erase_with

@@ -13,11 +13,11 @@ import pytest
 
 from klaviyo_pg.catalogue import TABLES, loads
 from klaviyo_pg.errors import Busy
-from klaviyo_pg.postgres import erase as erase_module
-from klaviyo_pg.postgres import erase_events, erase_rejects, erased_people
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.erase import Finished, pending, record, request
-from klaviyo_pg.postgres.erase_events import clear, search, to_search
+from klaviyo_pg.postgres.erasing import erase as erase_module
+from klaviyo_pg.postgres.erasing import erase_events, erase_rejects, erased_people
+from klaviyo_pg.postgres.erasing.erase import Finished, pending, record, request
+from klaviyo_pg.postgres.erasing.erase_events import clear, search, to_search
 from klaviyo_pg.postgres.event_tables import move_events
 from klaviyo_pg.postgres.excluded import merge as merge_swept_exclusions
 from klaviyo_pg.postgres.losses import Guard

@@ -8,8 +8,9 @@ import psycopg
 import pytest
 
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.postgres import accounts, run_ledger, watermarks
+from klaviyo_pg.postgres import accounts
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.ledgers import run_ledger, watermarks
 from klaviyo_pg.states import RunState
 from tests.driver import ROOT
 from tests.integration.conftest import SCHEMA

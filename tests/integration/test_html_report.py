@@ -12,10 +12,11 @@ import pytest
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.cli.report import report as report_command
 from klaviyo_pg.errors import BadSettings
-from klaviyo_pg.postgres import accounts, html_report, reconciliation, run_ledger
+from klaviyo_pg.postgres import accounts, html_report
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.html_report import Answer, Consent, within
-from klaviyo_pg.postgres.reconciliation import Comparison
+from klaviyo_pg.postgres.ledgers import reconciliation, run_ledger
+from klaviyo_pg.postgres.ledgers.reconciliation import Comparison
 from klaviyo_pg.states import CountState, RunState
 from klaviyo_pg.traffic import Traffic
 from pipeline.commands.html_report import charts

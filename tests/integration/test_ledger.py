@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.postgres import accounts, backfill_ledger, chunk_ledger, clock, details, lookups, run_ledger, watermarks
+from klaviyo_pg.postgres import accounts, clock, details, lookups
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.postgres.event_tables import move_events
+from klaviyo_pg.postgres.ledgers import backfill_ledger, chunk_ledger, run_ledger, watermarks
+from klaviyo_pg.postgres.ledgers.backfill_ledger import BackfillChunk
 from klaviyo_pg.states import ChunkState, RunState
 from klaviyo_pg.traffic import Traffic
 from klaviyo_pg.windows import Window

@@ -12,7 +12,7 @@ from klaviyo_pg.catalogue import loads
 from klaviyo_pg.postgres import absence_statements, details, schema, statements
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.event_tables import one_copy
-from klaviyo_pg.postgres.reconciliation import active_metrics
+from klaviyo_pg.postgres.ledgers.reconciliation import active_metrics
 from klaviyo_pg.postgres.schema import Storage
 from klaviyo_pg.windows import Window
 from tests.merging import counts

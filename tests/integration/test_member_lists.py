@@ -12,8 +12,9 @@ import pytest
 from psycopg.sql import SQL
 
 from klaviyo_pg.catalogue import loads, membership
-from klaviyo_pg.postgres import list_names, schema, watermarks
+from klaviyo_pg.postgres import list_names, schema
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.ledgers import watermarks
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.postgres.member_lists import derive_member_lists, mark_absent_again
 from klaviyo_pg.postgres.membership_sweeps import SWEEPS, delete_sweeps, end_sweep

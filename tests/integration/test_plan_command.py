@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from klaviyo_pg.cli import preview
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.ledgers.backfill_ledger import BackfillChunk
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import Window
 from pipeline.commands.preview import Stored

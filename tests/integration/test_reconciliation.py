@@ -7,10 +7,10 @@ import psycopg
 import pytest
 
 from klaviyo_pg.catalogue import bookkeeping
-from klaviyo_pg.postgres import backfill_ledger, reconciliation, watermarks
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
-from klaviyo_pg.postgres.reconciliation import Comparison, LastCheck
+from klaviyo_pg.postgres.ledgers import backfill_ledger, reconciliation, watermarks
+from klaviyo_pg.postgres.ledgers.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.ledgers.reconciliation import Comparison, LastCheck
 from klaviyo_pg.states import CountState
 from klaviyo_pg.windows import Window
 from tests.driver import PATIENCE

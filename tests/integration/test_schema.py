@@ -10,9 +10,10 @@ from psycopg.sql import SQL, Composed
 from klaviyo_pg import __version__, schemas
 from klaviyo_pg.catalogue import TABLES, VIEWS, Table, View
 from klaviyo_pg.errors import DatabaseUnusable
-from klaviyo_pg.postgres import marts, schema
+from klaviyo_pg.postgres import schema
 from klaviyo_pg.postgres.schema import Place, Storage
 from klaviyo_pg.postgres.statements import place
+from klaviyo_pg.postgres.views import marts
 from tests.source import ROOT
 
 CATALOGUE: tuple[Table | View, ...] = (*TABLES, *VIEWS)

@@ -15,8 +15,9 @@ from klaviyo_pg.catalogue import bookkeeping, loads
 from klaviyo_pg.cli.metrics import metrics
 from klaviyo_pg.cli.status import status
 from klaviyo_pg.errors import KlaviyoPgError
-from klaviyo_pg.postgres import accounts, run_ledger, watermarks
+from klaviyo_pg.postgres import accounts
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.ledgers import run_ledger, watermarks
 from klaviyo_pg.states import RunState
 from tests.runs import url_of
 

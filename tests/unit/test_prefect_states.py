@@ -19,7 +19,7 @@ from klaviyo_pg.errors import (
     Throttled,
     Unavailable,
 )
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.ledgers.backfill_ledger import BackfillChunk
 from klaviyo_pg.states import FINISHED, RunState
 from pipeline.outcome import RunReport, Tally
 from tasks import artifacts, run_events

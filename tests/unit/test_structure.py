@@ -25,7 +25,7 @@ import pytest
 from tests.source import PACKAGES, Module, imports, is_within, modules
 
 _STATE = {
-    "klaviyo_pg.postgres.embedded._one_thread": "pgserver, which starts servers, keeps them in a global dictionary",
+    "klaviyo_pg.postgres.server.embedded._one_thread": "pgserver, which starts servers, keeps them in a global dict",
 }
 """Module-level state that cannot be avoided, and why."""
 _COLLECTIONS = frozenset({"list", "dict", "set", "bytearray", "sorted", "fromkeys", "copy", "deepcopy"})

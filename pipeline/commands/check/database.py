@@ -9,8 +9,9 @@ from psycopg import Connection
 from psycopg.errors import InsufficientPrivilege
 
 from klaviyo_pg.errors import KlaviyoPgError
-from klaviyo_pg.postgres import clock, embedded
+from klaviyo_pg.postgres import clock
 from klaviyo_pg.postgres.connect import connect, tables_may_be_missing, translated
+from klaviyo_pg.postgres.server import embedded
 from klaviyo_pg.settings import Settings
 from pipeline import checks
 from pipeline.clocks import Clocks, check_with_api

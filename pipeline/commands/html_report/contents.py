@@ -18,7 +18,7 @@ from klaviyo_pg.grouping import grouped
 from klaviyo_pg.klaviyo.dialects import published_limits
 from klaviyo_pg.klaviyo.pace import Limit
 from klaviyo_pg.postgres import html_report as queries
-from klaviyo_pg.postgres import lookups, reconciliation
+from klaviyo_pg.postgres import lookups
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.html_report import (
     Answer,
@@ -34,6 +34,7 @@ from klaviyo_pg.postgres.html_report import (
     StoredTable,
     within,
 )
+from klaviyo_pg.postgres.ledgers import reconciliation
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
 from klaviyo_pg.windows import DAY

@@ -8,8 +8,9 @@ import psycopg
 import pytest
 
 from klaviyo_pg.errors import Refused
-from klaviyo_pg.postgres import claims, erase, erase_events
+from klaviyo_pg.postgres import claims
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.erasing import erase, erase_events
 from klaviyo_pg.postgres.partitions import Partition
 from klaviyo_pg.rows import Consent, Reject, Suppression
 from tests.connections import end_session

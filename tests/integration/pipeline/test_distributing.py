@@ -14,8 +14,8 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Running, Scheduled
 
 from klaviyo_pg.errors import BadSettings, Busy
-from klaviyo_pg.postgres import backfill_ledger, run_ledger
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk, part_claim
+from klaviyo_pg.postgres.ledgers import backfill_ledger, run_ledger
+from klaviyo_pg.postgres.ledgers.backfill_ledger import BackfillChunk, part_claim
 from klaviyo_pg.windows import history_window
 from pipeline import runs
 from pipeline.backfill.plan import Plan, part_of_plan, plan, take_over

@@ -7,9 +7,9 @@ from secrets import token_hex
 import pytest
 
 from klaviyo_pg.errors import BadAnswer, Refused
-from klaviyo_pg.postgres import sweep_ledger
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.sweep_ledger import Standing
+from klaviyo_pg.postgres.ledgers import sweep_ledger
+from klaviyo_pg.postgres.ledgers.sweep_ledger import Standing
 from klaviyo_pg.rows import Exclusion, Reject
 from klaviyo_pg.windows import FULL_READ
 from pipeline.streams import STREAMS

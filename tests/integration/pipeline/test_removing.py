@@ -11,8 +11,9 @@ from klaviyo_pg.catalogue.stored_marts import STORED_MARTS
 from klaviyo_pg.cli.remove import remove as remove_command
 from klaviyo_pg.cli.views import views
 from klaviyo_pg.errors import BadSettings, Busy, DatabaseAway, DatabaseUnusable
-from klaviyo_pg.postgres import claims, erase, removal, stored_rows
+from klaviyo_pg.postgres import claims, stored_rows
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.erasing import erase, removal
 from pipeline.runs import transact
 from tests.driver import PATIENCE
 from tests.fakes import FakeAccount

@@ -6,7 +6,7 @@ from hashlib import sha256
 import pytest
 
 from klaviyo_pg.errors import BadAnswer, MissingScope, UnknownSegment
-from klaviyo_pg.postgres import erase
+from klaviyo_pg.postgres.erasing import erase
 from klaviyo_pg.rows import Group, Membership, Reject
 from klaviyo_pg.windows import FULL_READ
 from pipeline.runs import transact

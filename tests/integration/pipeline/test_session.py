@@ -15,10 +15,11 @@ from klaviyo_pg import rows
 from klaviyo_pg.catalogue import dimensions
 from klaviyo_pg.errors import BadSettings, Busy, DatabaseAway, Stopped
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import accounts, backfill_ledger, claims, run_ledger
+from klaviyo_pg.postgres import accounts, claims
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
-from klaviyo_pg.postgres.run_ledger import StartedRun
+from klaviyo_pg.postgres.ledgers import backfill_ledger, run_ledger
+from klaviyo_pg.postgres.ledgers.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.ledgers.run_ledger import StartedRun
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
 from pipeline import checks, runs

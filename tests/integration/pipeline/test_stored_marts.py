@@ -8,8 +8,9 @@ import pytest
 
 from klaviyo_pg.catalogue.stored_marts import STORED_MARTS
 from klaviyo_pg.errors import Stopped
-from klaviyo_pg.postgres import erased_people, load, stored_marts
+from klaviyo_pg.postgres import load, stored_marts
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.erasing import erased_people
 from pipeline.runs import transact
 from tests.erasing import erase
 from tests.fakes import FakeAccount

@@ -117,7 +117,7 @@ def test_only_the_first_complete_run_ends_with_how_to_look_at_the_data(
 ) -> None:
     """It does for the embedded Postgres, which this test replaces."""
     url = str(warehouse.configured().database_url.get_secret_value())  # type: ignore[union-attr]
-    monkeypatch.setattr("klaviyo_pg.postgres.embedded.warehouse_url", lambda settings: url)
+    monkeypatch.setattr("klaviyo_pg.postgres.server.embedded.warehouse_url", lambda settings: url)
     shop.fail("lists", MissingScope("lists:read"))
     for expected in (True, True, False):
         summarize(warehouse, warehouse.daily(), database_url="", embedded_postgres=True)

@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from klaviyo_pg.errors import BadAnswer, Busy, Unavailable
-from klaviyo_pg.postgres import backfill_ledger, chunk_ledger
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.ledgers import backfill_ledger, chunk_ledger
+from klaviyo_pg.postgres.ledgers.backfill_ledger import BackfillChunk
 from klaviyo_pg.windows import OpenWindow
 from pipeline import runs
 from pipeline.backfill.reading import extract, load, read_at_once

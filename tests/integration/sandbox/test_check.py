@@ -15,7 +15,7 @@ from klaviyo_pg.klaviyo.dialects import open_source
 from klaviyo_pg.klaviyo.pace import Pace
 from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import embedded
+from klaviyo_pg.postgres.server import embedded
 from klaviyo_pg.settings import Settings
 from pipeline.commands.check.account import AccountCheck, AccountFindings
 from pipeline.commands.check.database import DatabaseCheck

@@ -14,9 +14,10 @@ from psycopg.sql import SQL, Identifier
 from klaviyo_pg.catalogue import fivetran
 from klaviyo_pg.cli.views import views
 from klaviyo_pg.errors import BadSettings, DatabaseUnusable, TablesInUse
-from klaviyo_pg.postgres import accounts, schema_lock, view_schema
+from klaviyo_pg.postgres import accounts, schema_lock
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.patience import Patience
+from klaviyo_pg.postgres.views import view_schema
 from sandbox.launcher import Sandbox, running
 from tests.driver import MIDNIGHT, ROOT
 from tests.erasing import erase

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klaviyo_pg.errors import BadSettings
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.ledgers.backfill_ledger import BackfillChunk
 from klaviyo_pg.rows import Count
 from klaviyo_pg.states import ChunkState
 from klaviyo_pg.windows import Window, history_window

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klaviyo_pg.postgres.reconciliation import Comparison, Key
+from klaviyo_pg.postgres.ledgers.reconciliation import Comparison, Key
 from klaviyo_pg.states import CountState
 from klaviyo_pg.windows import Window
 from pipeline.reconcile.check import described

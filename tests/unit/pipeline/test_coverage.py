@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 import pytest
 
 from klaviyo_pg.errors import BadSettings
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
-from klaviyo_pg.postgres.compared_history import ComparedHistory
-from klaviyo_pg.postgres.reconciliation import Comparison
+from klaviyo_pg.postgres.ledgers.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.ledgers.compared_history import ComparedHistory
+from klaviyo_pg.postgres.ledgers.reconciliation import Comparison
 from klaviyo_pg.states import ChunkState, CountState
 from klaviyo_pg.windows import Window
 from pipeline.coverage import Coverage, Covered, coverage, markdown, table

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.ledgers.backfill_ledger import BackfillChunk
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import Window
 from pipeline.backfill.reading import extract, spooled

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.ledgers.backfill_ledger import BackfillChunk
 from klaviyo_pg.states import ChunkState
 from klaviyo_pg.windows import OpenWindow, Window
 from pipeline.backfill import progress_log

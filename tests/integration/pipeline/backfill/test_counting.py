@@ -7,7 +7,7 @@ import pytest
 
 from klaviyo_pg.cli import preview as cli
 from klaviyo_pg.errors import MissingScope, Refused, Unavailable
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.ledgers.backfill_ledger import BackfillChunk
 from klaviyo_pg.windows import Window
 from pipeline.commands.preview import Preview, Stored, facts, preview
 from tests.fakes import FakeAccount

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from klaviyo_pg.errors import BadAnswer, MissingScope, Unavailable
-from klaviyo_pg.postgres import backfill_ledger
+from klaviyo_pg.postgres.ledgers import backfill_ledger
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.backfill.conftest import (
     OPENS,

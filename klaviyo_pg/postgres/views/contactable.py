@@ -3,8 +3,8 @@
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from klaviyo_pg.catalogue import Table, events
-from klaviyo_pg.postgres import push_tokens
 from klaviyo_pg.postgres.statements import filled, qualified
+from klaviyo_pg.postgres.views import push_tokens
 
 # The rules are those of docs/people.md. What an index serves is looked up by person, and only where it decides.
 # OFFSET 0 keeps Postgres from looking it up twice, for both columns of a channel. The rest is read as a whole and

@@ -15,7 +15,7 @@ from time import monotonic, sleep
 
 _START_SECONDS = 8.0  # for a start that is in progress
 _POLL_SECONDS = 0.1
-_STARTER = str(Path("postgres", "starter.py"))
+_STARTER = str(Path("server", "starter.py"))
 
 
 def main(folder: Path, user: int) -> None:
@@ -57,7 +57,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def _end_starter(user: int) -> None:
-    """End the user's `klaviyo_pg.postgres.starter`. Its programs are waited for like those of any other start."""
+    """End the user's `starter`. Its programs are waited for like those of any other start."""
     import psutil
 
     for process in psutil.process_iter(["cmdline"]):

@@ -8,8 +8,8 @@ from datetime import date, datetime
 
 from klaviyo_pg.catalogue import account as tables
 from klaviyo_pg.catalogue import bookkeeping
-from klaviyo_pg.postgres import watermarks
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.ledgers import watermarks
 
 _TIMEZONE = "SELECT timezone FROM {} WHERE esp_integration_id = %(account)s ORDER BY __synced_at DESC LIMIT 1"
 _MAPPED = """

@@ -11,8 +11,9 @@ from psycopg.sql import SQL
 
 from klaviyo_pg.catalogue import TABLES, bookkeeping
 from klaviyo_pg.errors import Busy
-from klaviyo_pg.postgres import accounts, claims, erase, idle, touched
+from klaviyo_pg.postgres import accounts, claims, idle, touched
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.erasing import erase
 from klaviyo_pg.postgres.partitions import Partition, stored_partitions
 from klaviyo_pg.postgres.stored_rows import count_rows
 

@@ -14,7 +14,7 @@ from threading import Lock
 from klaviyo_pg import extras
 from klaviyo_pg.environment import without_secrets
 from klaviyo_pg.errors import DatabaseUnusable
-from klaviyo_pg.postgres import guardian, starter
+from klaviyo_pg.postgres.server import guardian, starter
 from klaviyo_pg.settings import Settings
 
 _one_thread = Lock()

@@ -10,8 +10,8 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from klaviyo_pg.catalogue import Table, events
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
-from klaviyo_pg.postgres import conversions
 from klaviyo_pg.postgres.statements import filled, qualified
+from klaviyo_pg.postgres.views import conversions
 
 _DELIVERED, _BOUNCED, _OPENED, _MACHINE, _CLICKED, _BOT, _UNSUBSCRIBED, _COMPLAINED, _ORDERED = range(1, 10)
 # Events that were loaded before the columns existed have only the properties, which the loader reads in the same way.

@@ -12,8 +12,8 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Placeholder
 
 from klaviyo_pg.catalogue import Table, bookkeeping, events
 from klaviyo_pg.catalogue.personal import CURRENCIES, EVENT_ID, MESSAGE_ID
-from klaviyo_pg.postgres import erase
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.erasing import erase
 from klaviyo_pg.postgres.partitions import Partition, stored_partitions
 from klaviyo_pg.postgres.statements import names, of_all_events, row_key
 

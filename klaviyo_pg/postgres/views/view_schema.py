@@ -15,11 +15,11 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 from klaviyo_pg import schemas
 from klaviyo_pg.catalogue import TABLES, Column, Table, View, attribution, fivetran
 from klaviyo_pg.errors import BadSettings, DatabaseUnusable
-from klaviyo_pg.postgres import fivetran as queries
 from klaviyo_pg.postgres import schema
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.schema_lock import changing
 from klaviyo_pg.postgres.statements import place, shown
+from klaviyo_pg.postgres.views import fivetran as queries
 
 _OBJECTS = """
     SELECT c.relname AS name, CASE WHEN c.relkind = 'v' THEN obj_description(c.oid, 'pg_class') END

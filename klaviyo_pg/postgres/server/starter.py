@@ -1,7 +1,7 @@
 """The program that starts an embedded Postgres. Knows no settings and no SQL.
 
 A server keeps the environment of the process that started it, so this one is run without the project's secrets. Its
-arguments are the folder and the process that uses the server; klaviyo_pg.postgres.guardian recognises it by them.
+arguments are the folder and the process that uses the server, by which `guardian` recognises it.
 """
 
 import sys

@@ -1,0 +1,1 @@
+"""Erasing people, and removing accounts."""

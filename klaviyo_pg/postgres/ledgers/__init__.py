@@ -1,0 +1,1 @@
+"""What runs record about themselves and about what they have read. The caller owns the transaction."""

@@ -1,0 +1,1 @@
+"""The embedded Postgres server: starting it, and ending it once its last user has gone."""
