@@ -15,6 +15,7 @@ from klaviyo_pg.cli.reread import reread
 from klaviyo_pg.cli.upgrade import upgrade
 from klaviyo_pg.cli.views import views
 from klaviyo_pg.errors import BadSettings
+from klaviyo_pg.postgres import accounts
 from tests.runs import url_of
 
 _RELATIONS = (
@@ -26,7 +27,7 @@ COMMANDS: dict[Callable[[Namespace], int], dict[str, Any]] = {
     rename: {"old": "shop", "new": "store"},
     reread: {"integration": None, "tables": ["members"]},
     upgrade: {"plan": False},
-    views: {"integration": None, "schema": "klaviyo_fivetran", "drop": False},
+    views: {"integration": None, "schema": "klaviyo_fivetran", "drop": False, "all": False},
 }
 
 
@@ -57,6 +58,7 @@ def test_remove_changes_nothing_if_the_warehouse_lacks_the_account(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATABASE_URL", url_of(database))
     with psycopg.connect(database, autocommit=True) as connection:
+        accounts.register(connection, "klaviyo", "store", None)
         connection.execute("DROP TABLE klaviyo.forms CASCADE")
         before = connection.execute(_RELATIONS).fetchall()
         with pytest.raises(BadSettings, match=r"^There is no account shop in the schema klaviyo\."):
