@@ -320,7 +320,7 @@ class Model:
             return None
         if member.email in self.exclusions and self.exclusions[member.email] is None:
             return False
-        return None if member.consent is None else member.consent == "SUBSCRIBED"
+        return None if member.consent is None else member.consent == "SUBSCRIBED" and member.email is not None
 
 
 def _latest(times: Iterable[datetime]) -> datetime | None:

@@ -229,7 +229,7 @@ def test_objects_that_depend_on_views_keep_the_account_as_it_was(
     offboarded.daily()
     for name in ("database_url", "data_dir"):
         monkeypatch.setenv(name.upper(), str(warehouse.settings[name]))
-    assert views(Namespace(integration="other", schema="fivetran", drop=False)) == 0
+    assert views(Namespace(integration="other", schema="fivetran", drop=False, all=False)) == 0
     warehouse.execute("CREATE TABLE fivetran.my_notes (note text)")
     warehouse.execute("CREATE VIEW fivetran.my_people AS SELECT id FROM fivetran.person")
     arguments = Namespace(name="other", yes=True)
