@@ -74,7 +74,8 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment whose data folder has an embedded Postgres, which no process uses between two tests."""
     folder = tmp_path_factory.mktemp("warehouse")
     environment = {**processes.bare_environment(), "DATA_DIR": str(folder)}
-    program = f"from pathlib import Path; from klaviyo_pg.postgres import embedded; embedded.url(Path({str(folder)!r}))"
+    start = "from klaviyo_pg.postgres.server import embedded; embedded.url"
+    program = f"from pathlib import Path; {start}(Path({str(folder)!r}))"
     subprocess.run([sys.executable, "-c", program], env=environment, check=True)
     return environment
 

@@ -20,6 +20,7 @@ from klaviyo_pg.errors import Busy, DatabaseUnusable
 from klaviyo_pg.postgres import rebuild, schema
 from klaviyo_pg.postgres.patience import Patience
 from klaviyo_pg.postgres.schema import Storage
+from klaviyo_pg.postgres.schema_changes import SchemaChange
 from tests.driver import wait_until
 from tests.merging import counts
 from tests.runs import url_of
@@ -152,7 +153,12 @@ def test_upgrade_builds_the_indexes_of_the_settings(
 ) -> None:
     """A run would build them too, and loading would wait for it: so they exist before the rest is upgraded."""
     upgraded = []
-    monkeypatch.setattr(schema, "upgrade", lambda *arguments: upgraded.append(index_of(connection, INDEX)))
+
+    def upgrade(*arguments: object) -> list[SchemaChange]:
+        upgraded.append(index_of(connection, INDEX))
+        return []
+
+    monkeypatch.setattr(schema, "upgrade", upgrade)
     monkeypatch.setenv("DATABASE_URL", url_of(database))
     monkeypatch.setenv("EVENT_INDEXES", "campaign,member")
     assert len(rebuild.missing_indexes(connection, SCHEMA, Storage(indexes=("campaign", "member")))) == 14
