@@ -24,7 +24,7 @@ class AddressCache:
         self._asking = threading.Lock()
 
     def requests(self, people: int, lists: int) -> int:
-        """Return the requests for the addresses of so many people who are all looked up in so many lists."""
+        """Return the requests for the addresses of this number of people, each looked up in this number of lists."""
         kept = min(people, self._most)
         return (kept if lists else 0) + (people - kept) * lists
 

@@ -72,7 +72,7 @@ def fetch_account_id(source: Source, settings: Settings, warn: Callable[[str], N
 def check_registration(connection: psycopg.Connection, settings: Settings, account_id: str | None) -> str | None:
     """Raise BadSettings if the account's name or protection is another one in this warehouse.
 
-    Likewise if the account has another name already. Return its id, which an earlier run may have stored.
+    Raise it also if the account is registered under another name. Return its ID, which an earlier run may have stored.
     """
     name = settings.klaviyo_integration
     stored = accounts.find(connection, settings.warehouse_schema, name)
@@ -198,7 +198,7 @@ def _named_metrics(settings: Settings) -> set[str]:
 def check_metric_names(source: Source, settings: Settings, stored: KnownMetrics) -> None:
     """Raise BadSettings if METRICS, DESTINATIONS or REPORT_METRIC names a metric that the account does not have.
 
-    Likewise if DESTINATIONS names no event table.
+    Raise it also if DESTINATIONS names a table that is no event table.
 
     The source is asked only for names that are not stored. If it refuses, reading the metrics will report that.
     """
@@ -231,7 +231,7 @@ def check_writable(connection: psycopg.Connection, settings: Settings) -> None:
 def check_ownership(connection: psycopg.Connection, settings: Settings) -> None:
     """Raise DatabaseUnusable if the user may not create tables in a schema that exists.
 
-    Likewise if another user owns a table or view of the warehouse. Others that users have in its schemas do not matter.
+    Raise it also if another user owns a table or view of the warehouse. What else is in its schemas does not matter.
     """
     relations = [*(table.name for table in TABLES), *(view.name for view in VIEWS)]
     values = {"schemas": schemas.both(settings.warehouse_schema), "relations": relations}

@@ -31,7 +31,7 @@ Claim = Callable[[], AbstractContextManager[Transact | None]]
 
 
 class ErasedCounts(NamedTuple):
-    """The number of affected rows by table, and of people. Of resumed erasing, only the rest of the rows."""
+    """The number of affected rows by table, and of people. If erasing was resumed, only the rows erased since then."""
 
     rows: Mapping[str, int]
     people: erase.Finished
@@ -50,7 +50,7 @@ def in_transactions(account: Account) -> Transact:
 def claim_over(account: Account, holder: Account) -> Claim:
     """Return what claims erasing in a transaction of the holder's connection, and works in others of the account's.
 
-    So it also works through a pooler in transaction mode.
+    This also works through a pooler in transaction mode.
     """
     transact = in_transactions(account)
 

@@ -42,7 +42,7 @@ def figures(counts: RowCounts) -> str:
 
 
 def changes(counts: RowCounts) -> str:
-    """Return the same as a phrase, with what became of the rows in brackets."""
+    """Return the number of rows as a phrase, with what became of them in brackets."""
     rows, parts = rows_read(counts), _parts(counts)
     return counted(rows, "row") + (f" ({', '.join(parts)})" if parts else "")
 

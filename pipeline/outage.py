@@ -18,7 +18,7 @@ class Outage:
         self._errors: list[Exception] = []
 
     def failed(self, error: Exception) -> None:
-        """Note a failure. An answer that was too large says nothing about the next one, and any other error is one."""
+        """Note a failure. Only a transient error counts: any other, such as a too large answer, is an answer."""
         if is_transient(error) and not isinstance(error, TooMuch):
             self._errors.append(error)
         else:

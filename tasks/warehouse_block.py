@@ -30,7 +30,7 @@ def database_url(chosen: str | Picked) -> str:
 
 
 def connector(url: str) -> SqlAlchemyConnector:
-    """Return a warehouse block with the parts of a URL: only so does Prefect keep the password secret.
+    """Return a warehouse block with the parts of a URL. Prefect keeps a password secret only in a field for it.
 
     Raises BadSettings where it is not a URL, or where it contains another secret, which Prefect would show.
     """

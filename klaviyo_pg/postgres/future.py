@@ -85,7 +85,7 @@ class Ahead(NamedTuple):
 
 
 class Repair(NamedTuple):
-    """Numbers of watermarks, unfinished runs and chunks of history that were set right, and the latest wrong time."""
+    """Numbers of watermarks, unfinished runs and chunks of history that were corrected, and the latest wrong time."""
 
     watermarks: int = 0
     runs: int = 0

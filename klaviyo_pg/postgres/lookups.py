@@ -148,7 +148,7 @@ def incomplete_members(account: Account, since: datetime | None, digits: str, af
 
 
 def count_incomplete(account: Account, most: int) -> int:
-    """Return how many members `incomplete_members` would return, at most so many."""
+    """Return how many members `incomplete_members` would return, at most `most`."""
     query = f"SELECT count(*) FROM ({_INCOMPLETE}) AS incomplete"
     return int(account.scalar(query, *_TABLES, since=None, first="0", end="g", after="", limit=most))
 

@@ -22,7 +22,7 @@ def profile_sweep_chunks(
 ) -> Iterator[Chunk]:
     """Look for deleted profiles: by the month of their creation, the month first that was swept longest ago.
 
-    The months that would take more than so many requests are left to the next runs, but one is always swept.
+    The months that would take more than `requests` requests are left to the next runs, but one is always swept.
     """
     swept = {month: watermarks.get(key_of(PROFILE_SWEEP.name, f"{month.start:%Y-%m}")) for month in months}
     due = [month for month, last in swept.items() if is_due(last, as_of, sweep_every)]

@@ -164,7 +164,7 @@ def metrics_to_read(
 def _check_exclusion(table: str, selected: Selection) -> None:
     """Raise BadSettings if leaving out a table would have no effect, or an effect on other tables.
 
-    Likewise if it would hide who may not be contacted.
+    Raise it also if leaving it out would hide who may not be contacted.
     """
     if table in _CONTACTABLE:
         raise BadSettings(

@@ -123,7 +123,7 @@ class OpenedChunk(NamedTuple):
 Probe = Callable[[Source, AnyWindow, str | None], Iterator[Any]]
 """Begins to read, for a subject, a window in which there is nothing: the first page shows whether the API allows it."""
 Grouping = Callable[[Iterable[Any], int, int], Iterator[Group]]
-"""Puts pages into batches of at least so many rows, and the first one of at least so many; fewer if pages are slow."""
+"""Puts pages into batches of at least a number of rows, which can differ for the first; of fewer if pages are slow."""
 
 
 @dataclass(frozen=True)

@@ -233,7 +233,7 @@ def _used(account: Account) -> Composed:
 
 
 def _used_by_unrecorded(account: Account) -> Composed:
-    """Return the same query for the people who are not recorded yet. Only if the ID of one is unknown is it slow."""
+    """Return the same query for the people who are not recorded yet. It is slow only if someone's ID is unknown."""
     if _has_unknown_ids(account, of_unrecorded=True):
         return _used(account)
     keys, ids = (_profiles(account, each, _HAS_ID, _IS_UNRECORDED) for each in (row_key(_MEMBER_ID), _MEMBER_ID))

@@ -50,9 +50,9 @@ class PageRange(NamedTuple):
 
 
 def claim(account: Account, name: str) -> None:
-    """Keep runs and erasing of the account out until the transaction ends. Raises Busy if any of them is in progress.
+    """Keep runs and erasing of the account out until the transaction ends.
 
-    Likewise if another process removes the account.
+    Raises Busy if any of them is in progress, or if another process removes the account.
     """
     if not claims.try_claim(account, CLAIM, for_transaction=True):
         raise Busy(f"Another process is removing {name}: wait for it to finish, or stop it.")

@@ -1,1 +1,1 @@
-"""What runs record about themselves and about what they have read. The caller owns the transaction."""
+"""Records of runs: their state, and what they have read, counted and compared. The caller owns the transaction."""

@@ -163,9 +163,10 @@ def is_taken(account: Account, flow: str, session_id: str) -> bool:
 def restart(account: Account, run_id: str, is_read: Callable[[datetime], bool]) -> bool:
     """Record that a run drops what the ledger has of its window. Returns False if that has already happened.
 
-    It has if this run was resumed after it did so, or if it continues the last run with the same selection, which
-    did so and was not finished, whatever day that was. Such a restart is over once any run of the flow, also that one,
-    has ended after it, and `is_read` returns that the ledger has everything that there was to read at its time.
+    It has already happened if this run did so before it was resumed, or if it continues the last run with the same
+    selection, which did so and was not finished, whatever day that was. Such a restart is over once any run of the
+    flow, including that one, has ended after it, and `is_read` returns that the ledger has everything that there was to
+    read at its time.
     """
     row = account.execute(
         "SELECT last.restarted_at, last.as_of, EXISTS (SELECT FROM {} AS ended"
@@ -221,7 +222,7 @@ def close_run(account: Account, run_id: str, state: RunState, message: str | Non
 def last_duration(account: Account, flow: str, selection: str) -> timedelta | None:
     """Return how long the last complete run with this selection took; None if it was resumed, or the account's first.
 
-    Those two say nothing about the next one: the one read less, the other everything.
+    Neither says how long the next one takes: a resumed run read only the rest, and a first run all history.
     """
     duration: timedelta | None = account.scalar(
         "SELECT finished_at - started_at FROM {} AS run WHERE esp_integration_id = %(account)s AND flow = %(flow)s"

@@ -115,7 +115,7 @@ class AccountCheck:
         return next((row.id for row in self._rows.get(first, ())), None)
 
     def _read(self, stream: Stream, most: int | None, subject: str | None = None) -> Access:
-        """Read so many pages of a stream, or all, and note the rows and the requests."""
+        """Read a number of pages of a stream, or all, and note the rows and the requests."""
         before, sent, rows = self._source.traffic, dict(self._pace.sent), list[Any]()
         error: KlaviyoPgError | None = None
         try:

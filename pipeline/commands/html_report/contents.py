@@ -97,7 +97,7 @@ class AccountReport:
         return self.runs.value[0] if self.runs.value else None
 
     def not_read_for(self, hours: float) -> int:
-        """Return the number of streams that have not been read for so long, or never."""
+        """Return the number of streams that were last read more than `hours` ago, or never."""
         return sum(each.age_hours is None or each.age_hours > hours for each in self.freshness.value)
 
     @property
