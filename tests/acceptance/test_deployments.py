@@ -22,6 +22,7 @@ _READS = ("metrics", "events", "lists", "profiles", "segments", "campaigns", "fl
 SCOPES = [f"{name}:read" for name in (*_READS, "templates", "forms", "images")]
 """The scopes of the key: without accounts:read the account is unknown, so it can have several names."""
 PASSWORD = "password-of-the-deployment"
+SALT = "salt-of-the-deployment"
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
@@ -185,7 +186,7 @@ def test_accounts_are_scheduled(installation: Installation) -> None:
         "--warehouse=main",
         KLAVIYO_INTEGRATION="shop-fr",
         PERSONAL_DATA="drop",
-        PERSONAL_DATA_SALT="0123456789abcdef",
+        PERSONAL_DATA_SALT=SALT,
     )
     scheduled = installation.command(
         "klaviyo_pg", "schedule", "shop-fr", "--daily=45 5 * * *", "--timezone=Europe/Paris"
@@ -226,7 +227,7 @@ def test_a_missing_block_fails_the_run(installation: Installation) -> None:
 
 
 def test_secrets_stay_secret(installation: Installation) -> None:
-    """After all these runs, neither key nor password is in any file that Prefect or the worker has written."""
+    """After all these runs, neither key, password nor salt is in any file that Prefect or the worker has written."""
     wait_until_recorded(installation.environment, {"deployment_id": {"is_null_": False}})
     home = Path(installation.environment["PREFECT_HOME"])
     written = [path for path in (*home.rglob("*"), *installation.folder.rglob("*")) if path.is_file()]
@@ -235,3 +236,4 @@ def test_secrets_stay_secret(installation: Installation) -> None:
         content = path.read_bytes()
         assert KEY.encode() not in content, path
         assert PASSWORD.encode() not in content, path
+        assert SALT.encode() not in content, path
