@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -92,14 +93,17 @@ def parse(name: str | None, arguments: Sequence[str]) -> argparse.Namespace:
 def account_of(arguments: argparse.Namespace) -> str | None:
     """Return the name of the account that a command reads; None if it reads none.
 
-    Other settings may be invalid.
+    Other settings may be invalid, and the file with settings unreadable. An account that is saved as a block has the
+    name of the block, unless the settings give it another one.
     """
     if not arguments.command.reads_account:
         return None
     from klaviyo_pg import env_file  # imported late, because importing it takes time
 
-    _, name = env_file.first("KLAVIYO_INTEGRATION") or ("", None)
-    return getattr(arguments, "integration", None) or name or "default"
+    name = None
+    with suppress(OSError, UnicodeDecodeError):  # the error that is reported says so
+        _, name = env_file.first("KLAVIYO_INTEGRATION") or ("", None)
+    return getattr(arguments, "integration", None) or name or getattr(arguments, "klaviyo", None) or "default"
 
 
 def _demo_account(is_small: bool, events: int | None) -> DemoAccount | None:

@@ -3,10 +3,11 @@
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from klaviyo_pg.cli.arguments import COMMANDS, Command, parse
+from klaviyo_pg.cli.arguments import COMMANDS, Command, account_of, parse
 from klaviyo_pg.cli.preflight import use_demo_account
 
 HEAVY = {"prefect", "pydantic", "rich", "psycopg", "polars", "sqlalchemy", "httpx"}
@@ -64,6 +65,26 @@ def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str
 def test_psql_gets_the_other_arguments() -> None:
     """Arguments after `psql`, options included, are meant for psql."""
     assert parse(None, ["psql", "-c", "SELECT 1", "--csv"]).rest == ["-c", "SELECT 1", "--csv"]
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "account"),
+    [
+        pytest.param(b"KLAVIYO_INTEGRATION=shop-de", ["daily"], "shop-de", id="setting"),
+        pytest.param(b"KLAVIYO_INTEGRATION=shop-de", ["daily", "--integration=shop-fr"], "shop-fr", id="argument"),
+        pytest.param(b"", ["save-blocks", "--klaviyo=shop-fr"], "shop-fr", id="block"),
+        pytest.param(b"\xff", ["check"], "default", id="not text"),
+        pytest.param(b"", ["status"], None, id="no account"),
+    ],
+)
+def test_errors_name_the_account_of_a_command(
+    content: bytes, arguments: list[str], account: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the settings cannot be read."""
+    (tmp_path / "settings").write_bytes(content)
+    monkeypatch.setenv("KLAVIYO_PG_ENV_FILE", str(tmp_path / "settings"))
+    monkeypatch.delenv("KLAVIYO_INTEGRATION", raising=False)
+    assert account_of(parse(None, arguments)) == account
 
 
 def test_names_are_split_at_commas() -> None:
