@@ -294,14 +294,14 @@ def _define_views(connection: Connection, schema: str, trusts_records: bool) -> 
     query, and how it is stored. If both are unchanged, it is up to date, unless a table or column was renamed: views
     still read what has another name now, and are stored as before.
     """
-    queries = {view.name: _QUERIES[view.name](schema) for view in VIEWS}
-    digests = {name: md5(query.as_string(connection).encode()).hexdigest() for name, query in queries.items()}
+    by_name = {view.name: _QUERIES[view.name](schema) for view in VIEWS}
+    digests = {name: md5(query.as_string(connection).encode()).hexdigest() for name, query in by_name.items()}
     recorded = _records(connection, schema, digests) if trusts_records else ()
     current = {name for name, stored, comment, _ in recorded if stored == comment}
     outdated = [view for view in VIEWS if view.name not in current]
     existing = _view_columns(connection, schema) if outdated else {}
     for view in outdated:
-        if _define(connection, schema, view, queries[view.name]):
+        if _define(connection, schema, view, by_name[view.name]):
             yield from schema_changes.of_view(view, existing.get(view.name, ()))
     if outdated:
         _record(connection, schema, digests)

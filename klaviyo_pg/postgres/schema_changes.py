@@ -8,7 +8,7 @@ from psycopg import Connection
 from psycopg.sql import SQL
 
 from klaviyo_pg import __version__
-from klaviyo_pg.catalogue import TABLES, Table, View, bookkeeping
+from klaviyo_pg.catalogue import TABLES, View, bookkeeping
 from klaviyo_pg.postgres.statements import place, qualified
 
 _INSERT = (
@@ -45,14 +45,12 @@ class SchemaChange(NamedTuple):
         return f"{verb.capitalize()} the {kind} {self.name}."
 
 
-def of_tables(
-    schema: str, existing: Mapping[tuple[str, str], Collection[str]], tables: Iterable[Table] = TABLES
-) -> Iterator[SchemaChange]:
+def of_tables(schema: str, existing: Mapping[tuple[str, str], Collection[str]]) -> Iterator[SchemaChange]:
     """Yield the tables and columns that the catalogue has and a warehouse lacks, without internal tables.
 
     `existing` are the names of its columns by the place of the table.
     """
-    for table in tables:
+    for table in TABLES:
         if table.internal:
             continue
         columns = existing.get(place(schema, table))

@@ -264,13 +264,14 @@ def last_limited_run(account: Account) -> datetime | None:
 
     It counts if it left nothing out of what it was to read.
     """
-    row = account.execute(
-        "SELECT max(finished_at) FROM {} WHERE esp_integration_id = %(account)s AND flow = 'daily' AND is_limited"
-        " AND state = ANY(%(finished)s)",
-        bookkeeping.RUNS,
-        finished=list(FINISHED),
-    ).fetchone()
-    return None if row is None else _utc(row[0])
+    return _utc(
+        account.scalar(
+            "SELECT max(finished_at) FROM {} WHERE esp_integration_id = %(account)s AND flow = 'daily' AND is_limited"
+            " AND state = ANY(%(finished)s)",
+            bookkeeping.RUNS,
+            finished=list(FINISHED),
+        )
+    )
 
 
 def _utc(moment: datetime | None) -> datetime | None:
