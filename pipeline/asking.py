@@ -24,7 +24,8 @@ def ask_each(
 ) -> list[Recorded]:
     """Ask each question, and return what `record` returns of the answers, in the order of the questions.
 
-    An answer is recorded at once, in a transaction with the requests for it: a run that resumes need not ask again.
+    An answer and the requests for it are recorded at once, in one transaction, so that a run that resumes need not ask
+    again for what `record` stores.
     Raises the first error of `ask`, whose requests are not recorded.
     """
 

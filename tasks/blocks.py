@@ -42,14 +42,15 @@ AccountBlock = PickedAccount | str | None
 WarehouseBlock = PickedWarehouse | str | None
 
 
+# Of the machine that runs a flow.
 _OF_WORKERS = frozenset(
     {
-        *("database_url", "embedded_postgres", "data_dir", "spool", "spool_megabytes", "spool_hours"),
+        *("embedded_postgres", "data_dir", "spool", "spool_megabytes", "spool_hours"),
         *("concurrency", "processes", "log_format", "log_level", "quiet", "display_timezone"),
         "clock_tolerance_seconds",
     }
 )
-_IN_FIELDS = frozenset({"database_url", "personal_data_salt"})
+_SECRET = frozenset({"database_url", "personal_data_salt"})  # a field of a block keeps each of them
 
 
 class KlaviyoCredentials(Block):
@@ -117,7 +118,7 @@ class KlaviyoCredentials(Block):
 
 def _may_be_in_block(setting: str) -> bool:
     """Return whether a block can have this setting among its `settings`, by its name in lower case."""
-    return setting in Settings.model_fields and setting not in _IN_FIELDS and not setting.startswith("klaviyo_")
+    return setting in Settings.model_fields and setting not in _SECRET and not setting.startswith("klaviyo_")
 
 
 def name_of(block: str | Picked) -> str:

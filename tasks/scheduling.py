@@ -70,13 +70,13 @@ def _cron(deployment: DeploymentResponse, cron: str | None, timezone: str | None
         raise BadSettings(
             f"The deployment {deployment.name} has no schedule {_OF_DEPLOYMENT}: set --{deployment.name}."
         )
-    changes = {"cron": cron, "timezone": timezone}
+    given = {name: value for name, value in (("cron", cron), ("timezone", timezone)) if value is not None}
     try:
-        return CronSchedule(
-            **(usual.model_dump() if usual else {}) | {k: v for k, v in changes.items() if v is not None}
-        )
+        return CronSchedule(**(usual.model_dump() if usual else {}) | given)
     except ValidationError:
-        raise BadSettings(f"{cron} is not a time that cron knows, such as '15 5 * * *'.") from None
+        raise BadSettings(
+            f"{' in '.join(given.values())} is not a time that cron knows, such as '15 5 * * *' in Europe/Berlin."
+        ) from None
 
 
 def _with_slug(deployment: DeploymentResponse, slug: str) -> DeploymentSchedule | None:

@@ -58,10 +58,13 @@ def segment_members(memberships: Sequence[rows.Membership], integration_id: str)
 
 
 def swept(list_id: str, sweep: str, answers: Iterable[tuple[str, str]]) -> Cleaned:
-    """Return the frame for the load SWEPT_MEMBERS, from (profile id, answer)."""
+    """Return the frame for the load SWEPT_MEMBERS, from (profile id, answer).
+
+    Its NUL characters are not counted: the memberships have the same ids.
+    """
     found = pl.DataFrame(list(answers), {"member_id": TEXT.polars, "answer": TEXT.polars}, orient="row")
     raw = found.with_columns(list_id=pl.lit(list_id), sweep=pl.lit(sweep)).pipe(cleaned)
-    return raw._replace(frame=raw.frame.pipe(last_by, "member_id", "answer").pipe(conformed, loads.SWEPT_MEMBERS))
+    return Cleaned(raw.frame.pipe(last_by, "member_id", "answer").pipe(conformed, loads.SWEPT_MEMBERS))
 
 
 def suppressions(suppressions: Sequence[rows.Suppression]) -> Cleaned:

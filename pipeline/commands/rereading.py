@@ -15,7 +15,6 @@ from klaviyo_pg.postgres import lookups, member_lists, segments
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.ledgers import report_ledger, run_ledger, watermarks
 from klaviyo_pg.settings import Settings
-from pipeline.batch import as_written
 from pipeline.commands.check.forecast import ROWS_PER_PAGE, pages
 from pipeline.commands.check.sizes import TEMPLATES_PER_PAGE
 from pipeline.streams import DEPARTURES, REPORTS, STREAMS, content, on_request
@@ -23,7 +22,7 @@ from pipeline.streams.events import EVENTS
 from pipeline.streams.lists import LIST_MEMBERS
 from pipeline.streams.people import PEOPLE, PROFILES
 from pipeline.streams.reports import LONGEST
-from pipeline.streams.segments import SEGMENT_MEMBERS, chosen
+from pipeline.streams.segments import SEGMENT_MEMBERS, chosen_of_stored
 from pipeline.streams.selection import check_names, selection_of
 from pipeline.streams.stream import Stream
 
@@ -117,16 +116,10 @@ def _requests_for(account: Account, stream: Stream, dialect: Dialect, settings: 
             return Reread(stream.name, None)
         members = lookups.rows_by_subject(account, stream.table, f"{stream.subject}_id")
         if stream is SEGMENT_MEMBERS:
-            members = {each: members.get(each, 0) for each in _chosen_segments(account, settings)}
+            chosen = chosen_of_stored(settings, segments.existing(account)).ids
+            members = {each: members.get(each, 0) for each in chosen}
         return Reread(stream.name, sum(map(pages, members.values())))
     if stream in _BY_CHANGE:
         size = TEMPLATES_PER_PAGE if stream is content.TEMPLATES else ROWS_PER_PAGE
         return Reread(stream.name, pages(lookups.rows(account, stream.table), size))
     return Reread(stream.name, None, is_every_run=True)
-
-
-def _chosen_segments(account: Account, settings: Settings) -> list[str]:
-    """Return the IDs of the stored segments that SEGMENTS names."""
-    written = as_written(settings, settings.segments)
-    existing = (each._replace(name=written(each.name)) for each in segments.existing(account))
-    return chosen(settings.segments, existing).ids

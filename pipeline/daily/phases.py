@@ -15,7 +15,6 @@ from klaviyo_pg.postgres.ledgers import chunk_ledger, reconciliation, sweep_ledg
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import DAY
 from pipeline import plan
-from pipeline.batch import as_written
 from pipeline.chunks import Chunk, key_of
 from pipeline.daily.sweeps import ListSweeps, membership_chunks, profile_sweep_chunks
 from pipeline.job import Job
@@ -23,11 +22,11 @@ from pipeline.reconcile.check import can_count
 from pipeline.runs import Run
 from pipeline.streams.departures import PROFILE_SWEEP, SUSPECTED
 from pipeline.streams.dimensions import LISTS, METRICS, SEGMENTS
-from pipeline.streams.events import EVENTS
+from pipeline.streams.events import EVENTS, reads_at_once
 from pipeline.streams.exclusions import EXCLUSIONS
 from pipeline.streams.lists import LIST_MEMBERS
 from pipeline.streams.people import PEOPLE, PROFILES
-from pipeline.streams.segments import SEGMENT_MEMBERS, chosen
+from pipeline.streams.segments import SEGMENT_MEMBERS, chosen_of_stored
 from pipeline.streams.selection import Selection, metrics_to_read
 from pipeline.streams.stream import Stream
 
@@ -164,7 +163,7 @@ class _Plan:
         )
         self._note_newly_read(ids, horizon)
         with self.job.session.source() as source:
-            all_at_once = source.reads_all_metrics_at_once and not settings.metrics and tables is None
+            all_at_once = reads_at_once(source, settings, tables)
         chunks = plan.event_chunks(ids, self.stored.watermarks, horizon, all_at_once, self._overlaps(ids))
         return list(chunks)[::-1]
 
@@ -210,8 +209,7 @@ class _Plan:
         """
         if not self._reads(SEGMENT_MEMBERS):
             return
-        names, written = self._settings.segments, as_written(self._settings, self._settings.segments)
-        found = chosen(names, [each._replace(name=written(each.name)) for each in self.stored.segments])
+        found = chosen_of_stored(self._settings, self.stored.segments)
         read_to = self.stored.watermarks.get(SEGMENTS.name)
         if read_to is not None and read_to >= self._as_of:
             for error in found.errors:

@@ -47,8 +47,8 @@ class ListSweeps(NamedTuple):
     `in_full_only`, the source does not say when members joined, so nothing is read between sweeps; without sweeps,
     every run reads in full.
 
-    Where lists are looked up by address, their addresses can take so many requests besides. All lists that a run sweeps
-    share most of them.
+    Where lists are looked up by address, their addresses can take `addresses` requests besides. All lists that a run
+    sweeps share most of them.
     """
 
     every: timedelta

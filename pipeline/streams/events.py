@@ -1,7 +1,7 @@
 """Events, and the people on their pages."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,6 +16,7 @@ from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import lookups
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.rows import EventPage, Events, Profile
+from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import AnyWindow
 from pipeline.batch import Batch, protection_of
 from pipeline.streams.stream import BATCH_SECONDS, BatchEnd, Group, OpenedChunk, Reading, Stream
@@ -213,6 +214,11 @@ def _split(page: Events, second: int, before: bool) -> Events:
         return Events(*(column[:edge] if before else column[edge:] for column in page))  # type: ignore[arg-type]
     keep = [(at < second) == before for at in page.at]
     return Events(*(list(compress(column, keep)) for column in page))  # type: ignore[arg-type]
+
+
+def reads_at_once(source: Source, settings: Settings, tables: Collection[str] | None) -> bool:
+    """Return whether one read has the events of all metrics. The source may need a request to know, so it is last."""
+    return tables is None and not settings.metrics and source.reads_all_metrics_at_once
 
 
 def probe(source: Source, window: AnyWindow, metric_id: str | None) -> Iterator[EventPage]:

@@ -12,8 +12,9 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.ledgers import watermarks
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Membership, Page
+from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import AnyWindow
-from pipeline.batch import Batch, batch_of
+from pipeline.batch import Batch, as_written, batch_of
 from pipeline.chunks import key_of
 from pipeline.streams.dimensions import SEGMENTS
 from pipeline.streams.lists import was_readable
@@ -52,6 +53,12 @@ def chosen(wanted: Iterable[str], existing: Iterable[Named]) -> Chosen:
         sorted({segment_id for found in meant.values() if len(found) == 1 for segment_id in found}),
         [UnknownSegment(text, sorted(found)) for text, found in meant.items() if len(found) != 1],
     )
+
+
+def chosen_of_stored(settings: Settings, stored: Iterable[segments.StoredSegment]) -> Chosen:
+    """Find the stored segments that SEGMENTS means. Their names can be stored as hashes."""
+    written = as_written(settings, settings.segments)
+    return chosen(settings.segments, (each._replace(name=written(each.name)) for each in stored))
 
 
 class _Sweep:

@@ -18,7 +18,7 @@ from klaviyo_pg.settings import COUNTED_DAYS, Settings
 from klaviyo_pg.windows import DAY, FULL_READ, AnyWindow, OpenWindow, Window, floor
 from pipeline.commands.check.forecast import ROWS_PER_PAGE, Sizes
 from pipeline.streams import content, on_request
-from pipeline.streams.events import EVENTS
+from pipeline.streams.events import EVENTS, reads_at_once
 from pipeline.streams.exclusions import EXCLUSIONS
 from pipeline.streams.lists import LIST_MEMBERS
 from pipeline.streams.people import PEOPLE, PROFILES
@@ -68,7 +68,7 @@ def measure(
     count_requests = -(-timedelta(days=settings.reconcile_days) // dialect.longest_count)
     sizes = Sizes(known.full_reads, ids, events_per_page=source.events_per_page, count_requests=count_requests)
     if EVENTS.name in allowed:
-        all_at_once = source.reads_all_metrics_at_once and not settings.metrics and tables is None
+        all_at_once = reads_at_once(source, settings, tables)
         progress(f"Counting the events of {len(ids):,} metrics")
         sizes = _with_events(sizes, source, settings, as_of)._replace(all_at_once=all_at_once)
     if not dialect.reads_reports:
