@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from klaviyo_pg.catalogue import dimensions, loads
+from klaviyo_pg.settings import Settings
 from tests.driver import ROOT
 from tests.integration.conftest import Merge
 
@@ -33,9 +34,10 @@ def connection(connection: psycopg.Connection, merged: Merge) -> psycopg.Connect
     return connection
 
 
-def store(connection: psycopg.Connection, merged: Merge, key: str, written: datetime) -> None:
-    """Store an order whose transaction began at this time."""
-    merged(loads.EVENTS["events"], {"key": key, "id": key, "event_at": NOW - timedelta(days=1), "metric_key": "m"})
+def store(connection: psycopg.Connection, merged: Merge, key: str, written: datetime, days_ago: int = 1) -> None:
+    """Store an order of some days ago whose transaction began at this time."""
+    event_at = NOW - timedelta(days=days_ago)
+    merged(loads.EVENTS["events"], {"key": key, "id": key, "event_at": event_at, "metric_key": "m"})
     connection.execute("UPDATE events SET __synced_at = %s WHERE key = %s", [written, key])
 
 
@@ -52,6 +54,15 @@ def test_orders_of_a_transaction_that_was_committed_late_are_found(
     store(connection, merged, "read long ago", written=NOW - timedelta(days=1))
     found = connection.execute(rendered(is_incremental=True).encode()).fetchall()
     assert {row[1] for row in found} == {"first", "late", "next"}
+
+
+def test_late_orders_that_daily_runs_find_are_found(connection: psycopg.Connection, merged: Merge) -> None:
+    """They compare counts of whole days up to RECONCILE_DAYS ago. Older orders need a full refresh."""
+    oldest = Settings.model_fields["reconcile_days"].default + 1
+    store(connection, merged, "late", written=NOW, days_ago=oldest)
+    store(connection, merged, "old", written=NOW, days_ago=oldest + 10)
+    found = connection.execute(rendered(is_incremental=True).encode()).fetchall()
+    assert {row[1] for row in found} == {"first", "late"}
 
 
 def test_the_snapshot_compares_columns_that_exist() -> None:
