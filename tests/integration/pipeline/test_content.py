@@ -113,7 +113,7 @@ def test_an_account_without_content_is_complete(warehouse: Warehouse, shop: Fake
     ran = warehouse.daily(*ONLY)
     assert (ran.state, ran.exit_code) == ("partial", 3)
     assert "lacks 20 of 25 stored rows of templates" in ran.sentences[0]
-    assert sorted(ran.sentences[1:]) == [  # in the order in which they were refused
+    assert sorted(ran.sentences[1:]) == [  # they are refused side by side, in any order
         f"The forms were not read: {MissingScope('forms:read')}",
         "The images were not read: No such page.",
     ]
