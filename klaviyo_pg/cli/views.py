@@ -4,17 +4,14 @@ import re
 from argparse import Namespace
 from functools import partial
 
-from psycopg import Connection
-
 from klaviyo_pg.catalogue import attribution, events, fivetran
 from klaviyo_pg.cli.preflight import check_settings
-from klaviyo_pg.cli.warehouse import chosen_account, chosen_accounts, open_warehouse
+from klaviyo_pg.cli.warehouse import chosen_accounts, open_warehouse
 from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.schema_lock import change_patiently
 from klaviyo_pg.postgres.views import view_schema
 from klaviyo_pg.postgres.views.view_schema import Upgraded
-from klaviyo_pg.settings import Settings
 
 _LONGEST_NAME = 63  # bytes of a name in Postgres
 _ACCOUNT = "{account}"
@@ -31,7 +28,9 @@ def views(arguments: Namespace) -> int:
         raise BadSettings(f"With --all, --schema needs {_ACCOUNT}, because each account has a separate schema.")
     _check_name(pattern)
     with open_warehouse(settings) as connection:
-        chosen = [(_named(pattern, name), name, each) for name, each in _chosen(connection, settings, arguments.all)]
+        wanted = None if arguments.all else settings.klaviyo_integration
+        accounts = chosen_accounts(connection, settings.warehouse_schema, wanted)
+        chosen = [(_named(pattern, name), name, account) for name, account in accounts]
         connection.commit()  # while others use the views, nothing is held that they could wait for
         change = _dropped if arguments.drop else _upgraded
         changed = [change(account, name, target) for target, name, account in chosen]
@@ -53,13 +52,6 @@ def _upgraded(account: Account, name: str, target: str) -> bool:
     """Create or change the views of an account, which are there afterwards."""
     _report(name, target, change_patiently(account.connection, partial(view_schema.upgrade, account, target), print))
     return True
-
-
-def _chosen(connection: Connection, settings: Settings, every: bool) -> list[tuple[str, Account]]:
-    if every:
-        return chosen_accounts(connection, settings.warehouse_schema, None)
-    name = settings.klaviyo_integration
-    return [(name, chosen_account(connection, settings.warehouse_schema, name))]
 
 
 def _named(pattern: str, account: str) -> str:
